@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Mapping
@@ -114,8 +115,9 @@ def replace_json(path: Path, values: Any) -> None:
     try:
         write_atomically(path, text.encode())
     except OSError as error:
-        raise ModelError(path, f'cannot be written: {error.strerror}',
-                         'use a copy of the model directory that is yours') from error
+        remedy = ('free some space on this disk' if error.errno == errno.ENOSPC
+                  else 'use a copy of the model directory that is yours')
+        raise ModelError(path, f'cannot be written: {error.strerror}', remedy) from error
 
 
 def check_file(path: Path, digest: str) -> None:

@@ -94,8 +94,9 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = Tru
                                  'from; the outline in the image chooses among the poses '
                                  '(default: %(default)s; the paper preset has one)')
         parser.add_argument('--refine', type=count, default=DEFAULT_REFINEMENTS, metavar='N',
-                            help='number of passes of the refiner over each pose, 0 to 3 '
-                                 '(default: %(default)s; no effect on a model without a refiner)')
+                            help='number of passes of the refiner over the pose of each '
+                                 'detection, 0 to 3 (default: %(default)s; no effect on a model '
+                                 'without a refiner)')
     if crops and plane:
         parser.add_argument('--find-plane', action=argparse.BooleanOptionalAction, default=True,
                             help='find the plane that three or more objects of an image stand on, '

@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
                     **tell_unknown_targets((step.frame for step in steps[:done]),
                                            object_numbers(estimator), 'they do not count'),
                     'complete': done == len(steps),
-                    'min_score': args.min_score,
+                    'followed_by': estimator.follows_by, 'min_score': args.min_score,
                     'boxes': boxes_used(args), **figures})
                 print(sequence_table(figures))
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -93,40 +92,51 @@ def write_model(output: Path, spec: EstimatorSpec, fill: Callable[[Path], object
     :param start: model whose sizes of objects are taken where there is no older model of poses.
     :return: the directory.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output, prefix='.export-') as name:
-        folder = Path(name)
-        fill(folder)
-        values = description({p.name: sha256_of(p) for p in sorted(folder.iterdir())})
+    def kept(files: dict[str, str]) -> dict[str, Any]:
+        values = description(files)
         for line in (keep_calibration(output, values, spec.graphs, start)
                      + keep_refiner(output, values) + keep_detector(output, values)):
             say(f'{output}: {line}')
-        values[SEAL] = seal_of(values)
-        (folder / MODEL_FILE).write_text(json.dumps(values, indent=1) + '\n')
-        for path in sorted(folder.iterdir(), key=lambda p: p.name == MODEL_FILE):
-            os.replace(path, output / path.name)
+        return values
+
+    _write_files(output, fill, kept)
     return output
 
 
-def add_part(output: Path, values: dict[str, Any], fill: Callable[[Path], object]) -> None:
+def add_part(output: Path, values: Mapping[str, Any], fill: Callable[[Path], object]
+             ) -> dict[str, Any]:
     """Write the files of a part into a model directory, and what ``model.json`` says with it.
-
-    Nothing is replaced before all is written: a full disk leaves the directory as it was.
 
     :param output: the directory, made when needed.
     :param values: of ``model.json``, with the part's entry; its files and the seal are added.
     :param fill: writes the files into a folder.
+    :return: what ``model.json`` says.
+    """
+    return _write_files(output, fill, lambda files: {
+        **values, 'files': {**values['files'], **files}})
+
+
+def _write_files(output: Path, fill: Callable[[Path], object],
+                 description: Callable[[dict[str, str]], dict[str, Any]]) -> dict[str, Any]:
+    """Write files of a model directory, and ``model.json`` last.
+
+    Nothing is replaced before all is written: a full disk leaves the directory as it was.
+
+    :param fill: writes the files into a folder.
+    :param description: returns what ``model.json`` says, given the sha256 of these files by name.
+    :return: that, with the seal.
     """
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output, prefix='.export-') as name:
         folder = Path(name)
         fill(folder)
         files = sorted(folder.iterdir())
-        values['files'] = {**values['files'], **{file.name: sha256_of(file) for file in files}}
+        values = description({file.name: sha256_of(file) for file in files})
         values[SEAL] = seal_of(values)
         replace_json(folder / MODEL_FILE, values)
         for file in [*files, folder / MODEL_FILE]:
             os.replace(file, output / file.name)
+    return values
 
 
 def mean_of(weights: dict[str, Tensor], other: Start, model_dir: Path,

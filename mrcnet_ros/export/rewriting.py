@@ -78,8 +78,8 @@ def rewrite_graphs(model_dir: Path, *, say: Say = log) -> Path:
             _compare({name: former[name] for name in files}, files, part.inputs(rows))
 
     digest, lines = graphs_digest(known, names), unverified(model_dir, values, GRAPHS)
-    add_part(model_dir, values, fill)
-    if graphs_digest(values['files'], names) == digest:
+    written = add_part(model_dir, values, fill)
+    if graphs_digest(written['files'], names) == digest:
         lines = ['its graphs were those of this release already']
     for line in [f'wrote {", ".join(names)} again', *lines]:
         say(f'{model_dir}: {line}')

@@ -59,7 +59,6 @@ class BaseEstimator(ABC, Generic[ModelT]):
 
     _camera: Camera | None = None  # the last one
     closed = False
-    can_follow = False  # whether models of this preset can :meth:`follow`
     warns_of_cameras = True  # in the log, of those whose numbers look wrong
     finds_plane = False  # whether the objects of an image tell what plane they stand on
 
@@ -67,6 +66,11 @@ class BaseEstimator(ABC, Generic[ModelT]):
     def refinements(self) -> int:
         """Return how often the refiner measures each pose; 0 without one."""
         return 0
+
+    @property
+    def follows_by(self) -> str:
+        """Return what looks at the starts of :meth:`follow`; '' where nothing can."""
+        return ''
 
     @classmethod
     @abstractmethod
@@ -195,9 +199,9 @@ class BaseEstimator(ABC, Generic[ModelT]):
                support_plane: ArrayLike | None = None) -> FrameResult:
         """Estimate the poses of objects that are expected at about known poses.
 
-        No box is needed. A refiner that was loaded to follow starts at each known pose, otherwise
-        stage 2 does, and what stage 1 says of the pose does not count. They find an object that is
-        up to about ten degrees, 5 % of its distance and a tenth of its width away from there, and
+        No box is needed, and what stage 1 says of the pose does not count: the refiner starts at
+        each known pose where it is loaded, otherwise stage 2 does. Stage 2 finds an object that is
+        up to about ten degrees, 5 % of its distance and a tenth of its width away from there. Both
         answer something whatever the image shows; see the score.
 
         :param image_rgb: (H, W, 3) uint8 RGB.

@@ -40,7 +40,7 @@ class DepthLaws:
     score: DepthScoreLaw | None = None
 
 
-WITHOUT = DepthLaws()
+NO_LAWS = DepthLaws()
 
 
 class DepthCorrection:
@@ -64,7 +64,7 @@ class DepthCorrection:
 
     def correct(self, poses: Sequence[PoseEstimate], depth_m: NDArray[np.float32],
                 camera: Camera, chosen: Sequence[PoseEstimate] | None = None,
-                laws: DepthLaws = WITHOUT) -> list[PoseEstimate]:
+                laws: DepthLaws = NO_LAWS) -> list[PoseEstimate]:
         """Return the poses, corrected where depth sees their objects.
 
         Depth that agrees with hardly any object of a frame is of something else, and not used.

@@ -1,7 +1,10 @@
 """From an image and detections to poses: crop -> stage 1 -> template -> stage 2 -> refine -> pose.
 
 Stage 2 starts from several rotation bins of stage 1. The outline of the object tells which of the
-poses that it ends at is right. Where the model has a refiner, it measures that pose once more.
+poses that it ends at is right. A refiner may measure that pose once more.
+
+From image to image objects are followed: start -> refiner -> pose. Without a refiner, stage 2
+starts there in place of stage 1's answer.
 """
 
 from __future__ import annotations
@@ -10,9 +13,9 @@ import dataclasses
 import logging
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,12 +50,27 @@ from .outline_agreement import OutlineAgreement
 from .poses import Detection, FrameResult, PoseEstimate, Skipped, StageClock, joined
 from .projected_box import ProjectedBoxes
 from .refinement import Refiner, checked_passes
+from .scoring import Evidence
 from .template_features import TemplateFeatures
 from .uncertainty import Posed, PoseSpread, pose_spreads
 
 log = logging.getLogger(__name__)
 # Memory for template features, as cache_mb of the node; those of models/lmo take 201 MB.
 DEFAULT_CACHE_BYTES = 512 << 20
+
+ItemT = TypeVar('ItemT')
+
+
+class _Expected(NamedTuple):
+    """An object that is expected at about a known pose.
+
+    :param detection: with the box that the mesh covers there.
+    """
+
+    detection_index: int
+    detection: Detection
+    class_index: int
+    start: KnownPose
 
 
 class PoseEstimator(BaseEstimator[ModelDirectory]):
@@ -70,13 +88,12 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         poses by it, see :mod:`.found_plane`; needs a covariance model.
     :param stage1_only: answer with the coarse pose, to see what stage 2 is worth; without a
         covariance, which is calibrated for both stages.
-    :param spreads: give with each pose what its covariance comes from, and correct none by a plane
-        that was found: for those who measure what the network does.
+    :param spreads: give with each pose what its covariance would come from, also without a
+        calibration, and correct none by a plane that was found: for those who measure what the
+        network does.
     :raises MeshError: when a mesh is missing, in another unit, or another one than the model's.
     :raises BackendError: when templates must be drawn and there is no headless OpenGL.
     """
-
-    can_follow = True
 
     def __init__(self, model: ModelDirectory, backend: Backend, store: TemplateStore, *,
                  cache_bytes: int = DEFAULT_CACHE_BYTES, crops: int = DEFAULT_CROPS,
@@ -109,13 +126,21 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
             log.info('model %r: find_plane has no effect, because the model has no covariance '
                      'calibration; run mrcnet calibrate --write', model.name)
         if not (stage1_only or spreads):  # spreads are for calibration
-            for doubt in self.laws.doubts(crops, hypotheses, self.refinements):
+            doubts = self.laws.doubts(crops, hypotheses, self.refinements)
+            if self.refiner is not None and not self._passes:
+                doubts += self.laws_followed.doubts_followed()
+            for doubt in doubts:
                 log.warning('model %r: %s', model.name, doubt)
 
     @property
     def refinements(self) -> int:
         """Return how often the refiner measures each pose; 0 without one."""
         return self._passes
+
+    @property
+    def follows_by(self) -> str:
+        """Return what looks at the starts of :meth:`follow`."""
+        return 'stage 2' if self.refiner is None else 'the refiner'
 
     @classmethod
     def load(cls, model_dir: Path, meshes_dir: Path | None = None, *,
@@ -168,9 +193,8 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
             camera = Camera(K, side, side)
             self._estimate(black, camera, [Detection(label, np.array([0.0, 0.0, side, side]))])
             if self.refiner is not None:
-                far_m = 2.0 * self.centred[-1].diameter_m
-                self._follow_once(black, camera, [KnownPose(
-                    label, make_transform(np.eye(3), [0.0, 0.0, far_m]))])
+                T = make_transform(np.eye(3), [0.0, 0.0, 2.0 * self.centred[-1].diameter_m])
+                self.refiner.measure(T[None], np.array([len(self.centred) - 1]), black, camera)
         except MrcnetError:
             raise
         except Exception as error:
@@ -219,32 +243,55 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
     def _follow_once(self, image: NDArray[np.uint8], camera: Camera,
                      starts: Sequence[KnownPose]) -> FrameResult:
         """Answer all starts; the crops are around what the meshes cover there."""
+        if self.refiner is not None:
+            return self._follow_by_refiner(self.refiner, image, camera, starts)
         clock = StageClock()
-        found = [self._started_crop(i, start, camera) for i, start in enumerate(starts)]
-        if self.refiner is None:
-            return self._answer_all(image, camera, found, clock)
-        return self._answer_by_refiner(self.refiner, image, camera, found, clock)
 
-    def _answer_by_refiner(self, refiner: Refiner, image: NDArray[np.uint8], camera: Camera,
-                           found: Sequence[list[DetectionCrop] | Skipped], clock: StageClock
-                           ) -> FrameResult:
-        """Answer starts by the refiner alone."""
+        def cropped(expected: _Expected) -> list[DetectionCrop]:
+            i, detection, index, start = expected
+            crop = crop_camera(camera, detection.box_xyxy, self.spec.crop)
+            return [DetectionCrop(i, detection, index, crop, start)]
+
+        found = [self._locate_start(i, start, camera, cropped) for i, start in enumerate(starts)]
+        return self._answer_all(image, camera, found, clock)
+
+    def _follow_by_refiner(self, refiner: Refiner, image: NDArray[np.uint8], camera: Camera,
+                           starts: Sequence[KnownPose]) -> FrameResult:
+        """Answer all starts by the refiner alone."""
+        clock = StageClock()
+        found = [self._locate_start(i, start, camera, lambda expected: expected)
+                 for i, start in enumerate(starts)]
         skipped = [item for item in found if isinstance(item, Skipped)]
-        crops = [crop for item in found if not isinstance(item, Skipped) for crop in item]
+        seen = [item for item in found if not isinstance(item, Skipped)]
         clock.lap('crop')
-        if not crops:
+        if not seen:
             return FrameResult([], skipped, clock.seconds)
-        T = np.stack([crop.start.T_camera_object for crop in crops if crop.start is not None])
-        T[:, :3, 3] /= np.array([[self.centred[c.class_index].size_ratio] for c in crops])
-        agreed, hits, misses = refiner.follow(crops, T, image, camera)
+        T = np.stack([one.start.T_camera_object for one in seen])
+        # the refiner sees objects as large as their meshes, as `_posed` takes its answers to be
+        T[:, :3, 3] /= np.array([[self.centred[one.class_index].size_ratio] for one in seen])
+        classes = np.array([one.class_index for one in seen], np.int64)
+        ends, qualities, hits, misses = refiner.measure(T, classes, image, camera)
         clock.lap('refine')
-        poses, rows = self._posed_all(agreed, skipped, self.laws_followed)
-        spreads = [_spread_then(crops[row].start, pose)
-                   for pose, row in zip(poses, rows, strict=True)]
+        poses: list[PoseEstimate] = []
+        spreads: list[PoseSpread | None] = []
+        for one, end, quality in zip(seen, ends, qualities, strict=True):
+            finite = np.isfinite(end).all() and np.isfinite(quality)
+            far = float(np.linalg.norm(end[:3, 3])) / self.centred[one.class_index].diameter_m
+            pose = self._posed_or_skipped(
+                one.detection_index, one.detection, end, Evidence(
+                    float(quality) * one.start.share, share=one.start.share, distance=far
+                ) if finite else None, -1, self.laws_followed)
+            if isinstance(pose, Skipped):
+                skipped.append(pose)
+                continue
+            poses.append(pose)
+            open_ = one.start.spread
+            spreads.append(None if open_ is None else open_.moved(
+                pose.T_camera_object[:3, 3], pose.quality))
         poses = self._with_covariances(poses, spreads, self.laws_followed)
         clock.lap('decode')
         skipped.sort(key=lambda s: s.detection_index)
-        return FrameResult(poses, skipped, clock.seconds, hits, misses, {'refine': len(crops)})
+        return FrameResult(poses, skipped, clock.seconds, hits, misses, {'refine': len(seen)})
 
     def _answer_all(self, image: NDArray[np.uint8], camera: Camera,
                     found: Sequence[list[DetectionCrop] | Skipped],
@@ -296,7 +343,9 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
             computed['refine'] = found_here + computed_here
             clock.lap('refine')
         poses, chosen = self._posed_all(agreed, skipped, self.laws)
-        if poses and not self.stage1_only and (self.spreads or self.laws.covariance_law):
+        wanted = (self.spreads or self.laws.covariance_law is not None
+                  or self.laws_followed.covariance_law is not None)
+        if poses and wanted and not self.stage1_only:
             poses = self._with_covariances(
                 poses, self._left_open(poses, chosen, crops, coarse), self.laws)
         clock.lap('decode')
@@ -310,14 +359,18 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
 
         return self._locate(i, detection, locate)
 
-    def _started_crop(self, i: int, start: KnownPose, camera: Camera
-                      ) -> list[DetectionCrop] | Skipped:
+    def _locate_start(self, i: int, start: KnownPose, camera: Camera,
+                      located_as: Callable[[_Expected], ItemT]) -> ItemT | Skipped:
+        """Return what is looked at for a start, or why there is no answer to it.
+
+        :param located_as: turns it into what a stage takes; may raise BoxError.
+        """
         detection = Detection(start.label, np.full(4, np.nan), 1.0, start.detection_id)
 
-        def locate(index: int) -> list[DetectionCrop]:
+        def locate(index: int) -> ItemT:
             box = self._boxes.box(start.label, start.T_camera_object, camera)
-            return [DetectionCrop(i, dataclasses.replace(detection, box_xyxy=box), index,
-                                  crop_camera(camera, box, self.spec.crop), start)]
+            return located_as(_Expected(i, dataclasses.replace(detection, box_xyxy=box), index,
+                                        start))
 
         located = self._locate(i, detection, locate)
         if isinstance(located, Skipped) and located.reason == 'non_finite':
@@ -367,16 +420,24 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         """Return the finite poses with their scores, and the crop that each belongs to."""
         poses, chosen = [], []
         for one in agreed:
-            if one.evidence is None:
-                skipped.append(Skipped(one.crop.detection_index, 'non_finite',
-                                       f'the pose of {one.crop.detection.label!r} is not finite'))
-                continue
-            chosen.append(one.crop_row)
-            pose = self._posed(one.crop.detection_index, one.crop.detection, one.T_camera_object,
-                               laws.score(one.evidence), one.bin_index)
-            usual = laws.score(dataclasses.replace(one.evidence, distance=math.nan))
-            poses.append(dataclasses.replace(pose, evidence=one.evidence, usual_score=usual))
+            pose = self._posed_or_skipped(one.crop.detection_index, one.crop.detection,
+                                          one.T_camera_object, one.evidence, one.bin_index, laws)
+            if isinstance(pose, Skipped):
+                skipped.append(pose)
+            else:
+                poses.append(pose)
+                chosen.append(one.crop_row)
         return poses, chosen
+
+    def _posed_or_skipped(self, i: int, detection: Detection, T_camera_object: Array,
+                          evidence: Evidence | None, bin_index: int, laws: Laws
+                          ) -> PoseEstimate | Skipped:
+        """Return a pose with its scores; without evidence it is not finite."""
+        if evidence is None:
+            return Skipped(i, 'non_finite', f'the pose of {detection.label!r} is not finite')
+        pose = self._posed(i, detection, T_camera_object, laws.score(evidence), bin_index)
+        usual = laws.score(dataclasses.replace(evidence, distance=math.nan))
+        return dataclasses.replace(pose, evidence=evidence, usual_score=usual)
 
     def _left_open(self, poses: list[PoseEstimate], chosen: list[int],
                    crops: Sequence[DetectionCrop], coarse: Outputs) -> list[PoseSpread]:
@@ -400,13 +461,6 @@ class PoseEstimator(BaseEstimator[ModelDirectory]):
         found = iter(law.finite_covariances(known) if law and known else [None] * len(known))
         return [pose if s is None else dataclasses.replace(pose, covariance=next(found), spread=s)
                 for pose, s in zip(poses, spreads, strict=True)]
-
-
-def _spread_then(start: KnownPose | None, pose: PoseEstimate) -> PoseSpread | None:
-    """Return what is open about a followed pose; None where the start does not tell."""
-    if start is None or start.spread is None:
-        return None
-    return start.spread.moved(pose.T_camera_object[:3, 3], pose.quality)
 
 
 def _of_rows(coarse: Outputs, rows: NDArray[np.int64]) -> Outputs:

@@ -16,9 +16,12 @@ from .poses import FrameResult, PoseEstimate
 # Expected poses this long are kept, to recognise detections of earlier images.
 HISTORY_S = 2.0
 # Scores of two models cannot be compared, so an answer is compared with the best one since the
-# instance's last detection. Where an object is gone, stage 2 turns the pose anew in each image:
-# three of four answers by 10 degrees and more, nine of ten answers to a present object by less
-# than 7. So a turned answer needs a better score; docs/experiments.md has the figures.
+# instance's last detection, that of the detection included. Where the refiner follows, the
+# detection's score is of another stage, but both are probabilities. Where an object is gone,
+# stage 2 turns the pose anew in each image: three of four answers by 10 degrees and more, nine of
+# ten answers to a present object by less than 7. So a turned answer needs a better score;
+# docs/experiments.md has the figures. With these limits the refiner gives up as soon;
+# docs/tracking.md has its figures.
 MIN_PART, PART_PER_RAD = 0.3, float(1.0 / np.radians(30.0))
 # Why an instance is lost: a poor answer, an answer far from the expected pose, another instance at
 # its place or instead of it, no good answer to a detection, the border of the image, no image to

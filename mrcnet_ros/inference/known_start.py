@@ -22,7 +22,7 @@ from ..objects import ObjectModel
 from ..specs import BinSpec
 from .uncertainty import PoseSpread
 
-# Of a start that was farther off, a stage mends only a part, and a second pass mends the rest. On
+# Of a start that was farther off, stage 2 mends only a part, and a second pass mends the rest. On
 # rendered images a start 10 degrees, 5 % of the distance and a tenth of a diameter aside ended
 # 4.5 % of a diameter aside after one pass, and 2 % after two. Nearer starts need only one.
 FAR_DIAMETERS, FAR_PART, FAR_RAD = 0.04, 0.025, np.radians(8.0)
@@ -38,8 +38,8 @@ class KnownPose:
         round: :attr:`.scoring.Evidence.share` of the answer that it comes from. Score and
         covariance of the answer take it in.
     :param spread: what stage 1 has left open about the answer that it comes from:
-        :attr:`.poses.PoseEstimate.spread`. A refiner that follows says nothing about this, so
-        without it the answer has no covariance.
+        :attr:`.poses.PoseEstimate.spread`. Where the refiner follows, stage 1 does not look again,
+        so without it the answer has no covariance.
     :raises SpecError: when the pose is none.
     """
 
@@ -61,6 +61,9 @@ class KnownPose:
         checked_rotation(T[:3, :3], POSE_TOLERANCE, 'the rotation of T_camera_object')
         if not isinstance(self.share, (int, float, np.number)) or not 0.0 <= self.share <= 1.0:
             raise SpecError(f'share must be 0 to 1, got {self.share!r}')
+        if not isinstance(self.spread, PoseSpread | None):
+            raise SpecError('spread must be the spread of a pose, or None, got '
+                            f'{self.spread!r}')
         object.__setattr__(self, 'T_camera_object', T)
 
 

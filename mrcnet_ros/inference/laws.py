@@ -59,6 +59,13 @@ class Laws:
         return (evidence.quality if self.score_law is None
                 else self.score_law.probability(evidence))
 
+    def doubts_followed(self) -> list[str]:
+        """Return which calibrations may be wrong for poses that the refiner follows."""
+        sources = {'covariance': self.covariance_source, 'score': self.score_source}
+        return [f'the refiner follows objects, but {law} was calibrated without it, so that of '
+                'followed poses may be wrong; run mrcnet calibrate --refine 1 --write'
+                for law, source in sources.items() if source is not None and not source.refine]
+
     def doubts(self, crops: int, hypotheses: int, refine: int) -> list[str]:
         """Return which calibrations may be wrong for poses that are made so, and what to do."""
         sources = {'covariance': self.covariance_source, 'score': self.score_source,

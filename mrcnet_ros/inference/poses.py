@@ -69,10 +69,11 @@ class PoseEstimate:
         the paper preset counted through the turns of the crop.
     :param covariance: (6, 6) float64, symmetric positive definite: x, y, z [m], then the rotation
         vector about the camera's axes [rad] that turns the estimate into the truth; None where
-        the model is not calibrated for it.
+        the model is not calibrated for it, or where ``spread`` is None.
     :param spread: what stage 1 leaves open about the pose, from which the covariance comes; None
-        where the model is not calibrated for it.
-    :param joint_spread: what stage 1 and depth leave open together; None where depth was not used.
+        where the model is not calibrated for it, and of a followed pose whose start has none.
+    :param joint_spread: what stage 1 and depth leave open together; None where depth was not used,
+        or where the pose has no covariance.
     :param depth: how the pose agrees with the depth image; None without one. Where it says that
         depth was used, covariance and score are those with depth.
     :param stands: whether the pose was corrected because the object stands on a plane.
@@ -121,6 +122,11 @@ class PoseEstimate:
     def quality(self) -> float:
         """Return the network's own confidence in the pose, 0..1."""
         return self.score if self.evidence is None else self.evidence.quality
+
+    @property
+    def share(self) -> float:
+        """Return how probable the pose is beside others of the object, 0..1."""
+        return 1.0 if self.evidence is None else self.evidence.share
 
     @property
     def residual_m(self) -> float | None:

@@ -33,10 +33,9 @@ from ..runtimes.backend import Backend
 from ..specs import MOST_REFINEMENTS, REFINER_GRAPHS
 from .consensus import AGREE_DIAMETERS, AGREE_RAD, mean_pose
 from .decoding import AgreedPose, decode_poses
-from .detection_crops import DetectionCrop
+from .detection_crops import MOST_CROPS
 from .feature_cache import FeatureCache
 from .model_directory import ModelDirectory
-from .scoring import Evidence
 from .template_features import TemplateFeatures
 
 RUN, TEMPLATE = REFINER_GRAPHS
@@ -122,39 +121,26 @@ class Refiner:
                           self._objects[one.crop.class_index].diameter_m)
                 for one, pose, good in zip(agreed, T, qualities, strict=True)], hits, misses
 
-    def follow(self, crops: Sequence[DetectionCrop], T_camera_object: Array,
-               image: NDArray[np.uint8], camera: Camera) -> tuple[list[AgreedPose], int, int]:
-        """Return where objects are that are expected at about known poses.
-
-        :param crops: one of each object, with what is known of it.
-        :param T_camera_object: (N, 4, 4) expected poses [m] of objects as large as their meshes.
-        :param image: (H, W, 3) uint8 RGB.
-        :return: the poses, and for how many the template was and was not in memory.
-        """
-        classes = np.array([crop.class_index for crop in crops], np.int64)
-        ends, qualities, hits, misses = self.measure(T_camera_object, classes, image, camera)
-        agreed = []
-        for row, (crop, end) in enumerate(zip(crops, ends, strict=True)):
-            share = 1.0 if crop.start is None else crop.start.share
-            quality = float(qualities[row])
-            known = bool(np.isfinite(end).all() and np.isfinite(quality))
-            distance = float(np.linalg.norm(end[:3, 3])) / self._objects[
-                crop.class_index].diameter_m
-            agreed.append(AgreedPose(crop, row, -1, end, Evidence(
-                quality * share, share=share, distance=distance) if known else None))
-        return agreed, hits, misses
-
     def measure(self, T_camera_object: Array, classes: NDArray[np.int64],
                 image: NDArray[np.uint8], camera: Camera) -> tuple[Array, Array, int, int]:
-        """Answer each pose once.
+        """Answer each pose once, as many in one batch as memory should be taken for.
 
         :param T_camera_object: (N, 4, 4) [m] of objects as large as their meshes.
-        :param classes: (N,) class index of each.
+        :param classes: (N,) class index of each, one or more.
         :param image: (H, W, 3) uint8 RGB.
         :return: (N, 4, 4) where the objects are [m], of equivalent poses those nearest to the
             starts; (N,) how good the refiner thinks they are, 0..1; and how many templates were
             and were not in memory.
         """
+        parts = [self._measure(T_camera_object[first:first + MOST_CROPS],
+                               classes[first:first + MOST_CROPS], image, camera)
+                 for first in range(0, len(classes), MOST_CROPS)]
+        ends, qualities, hits, misses = zip(*parts, strict=True)
+        return np.concatenate(ends), np.concatenate(qualities), sum(hits), sum(misses)
+
+    def _measure(self, T_camera_object: Array, classes: NDArray[np.int64],
+                 image: NDArray[np.uint8], camera: Camera) -> tuple[Array, Array, int, int]:
+        """Do what :meth:`measure` does in one batch."""
         diameters_m = np.array([self._objects[c].diameter_m for c in classes])
         crops, directions = zip(*(
             pose_crop(pose, diameter_m, self._spec.template, self._grid, self._seen[c])

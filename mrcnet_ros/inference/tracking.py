@@ -150,7 +150,7 @@ class Tracker:
         expected = [track.motion.ahead(view.time_s) for track in tracks]
         starts = [KnownPose(t.label, self._object_frame(t.label, T_camera_fixed
                                                         @ m.T_fixed_object), t.detection_id,
-                            _share(t.detected), t.detected.spread)
+                            t.detected.share, t.detected.spread)
                   for t, m in zip(tracks, expected, strict=True)]
         result = self._estimator.follow(view.image_rgb, view.camera, starts, view.depth_m,
                                         view.support_plane)
@@ -352,7 +352,3 @@ class Tracker:
         diameter_m = self._estimator.objects[label].diameter_m
         room: Array = np.diag([(GATE_DIAMETERS * diameter_m)**2] * 3 + [GATE_RAD**2] * 3)
         return covariance + room
-
-
-def _share(estimate: PoseEstimate) -> float:
-    return 1.0 if estimate.evidence is None else estimate.evidence.share

@@ -89,7 +89,7 @@ def check_can_follow(estimator: Estimator, parameters: NodeParameters) -> None:
 
     :raises SpecError: when it cannot.
     """
-    if parameters.track and not getattr(estimator, 'can_follow', False):
+    if parameters.track and not getattr(estimator, 'follows_by', ''):
         raise SpecError('parameter track is true, but this model cannot follow objects between '
                         'detections; only models of the default preset can')
 

@@ -303,6 +303,7 @@ def estimator_facts(estimator: Estimator) -> dict[str, str]:
              'precision': getattr(backend, 'precision', ''),
              'objects': ', '.join(sorted(estimator.objects)),
              'finds plane': 'yes' if getattr(estimator, 'finds_plane', False) else 'no',
+             'follows by': getattr(estimator, 'follows_by', ''),
              'views': _views(estimator.objects, getattr(model, 'view_priors', {}))}
     return {name: str(value) for name, value in facts.items() if value}
 

@@ -68,6 +68,8 @@ class Follower:
     :param follow_at: given image id, truths and the start's T, returns T_camera_object and score.
     """
 
+    follows_by = 'stage 2'
+
     def __init__(self, follow_at=None, objects=None):
         """Look at no image yet."""
         self.objects = objects or {'can': CAN}
@@ -276,6 +278,7 @@ def test_the_command_measures_a_rendered_sequence(root, monkeypatch, capsys):
     """The moving camera and the times of the dataset reach the tracker; table and file agree."""
     code, figures = evaluate(root, monkeypatch, follower_of(root), '--every', '3')
     assert code == 0 and figures['complete'] and figures['images'] == 4
+    assert figures['followed_by'] == 'stage 2'
     assert figures['rows'][FOLLOWED]['covered'] == 1.0 and figures['compared'] > 0
     assert figures['rows'][FOLLOWED]['position_percent_p90'] == pytest.approx(0.0, abs=1e-6)
     assert figures['command'].startswith('mrcnet evaluate sequence')

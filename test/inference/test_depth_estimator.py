@@ -22,7 +22,7 @@ from mrcnet_ros.inference.depth_alignment import DepthFit
 from mrcnet_ros.inference.depth_correction import (
     ACROSS,
     ALONG,
-    WITHOUT,
+    NO_LAWS,
     DepthCorrection,
     doubt_of,
 )
@@ -153,7 +153,7 @@ def test_a_distance_that_depth_has_told_lowers_no_score(estimator, score, usual,
     """Without a law of scores with depth, that of colour alone would doubt it all the same."""
     fit = DepthFit(np.eye(4), used, 0.9, 0.001, 50, np.eye(6))
     pose = PoseEstimate('box', 7, np.eye(4), score, 0, '', np.zeros(4), usual_score=usual)
-    corrected = DepthCorrection(estimator.objects)._corrected(pose, fit, WITHOUT)
+    corrected = DepthCorrection(estimator.objects)._corrected(pose, fit, NO_LAWS)
     if used == 'none':
         assert (corrected.score, corrected.usual_score) == (score, usual)
     else:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from typing import Any
 
 import numpy as np
 import pytest
+from model_copy import SCORE_SOURCE
 from tiny_estimator import CAMERA, DETECTIONS, IMAGE, assert_same_pose, load
 
 from mrcnet_ros.geometry.se3 import exp_so3, make_transform, rotation_angle
+from mrcnet_ros.inference.calibration_entries import write_law
+from mrcnet_ros.inference.detection_crops import MOST_CROPS
 from mrcnet_ros.inference.estimator import PoseEstimator
 from mrcnet_ros.inference.known_start import KnownPose
 from mrcnet_ros.inference.laws import Laws
-from mrcnet_ros.inference.scoring import ScoreLaw
+from mrcnet_ros.inference.scoring import ScoreLaw, ScoreSource, measured_again
 from mrcnet_ros.inference.uncertainty import CovarianceLaw, PoseSpread
 from mrcnet_ros.runtimes.backend import Arrays
 
@@ -100,13 +104,17 @@ def test_the_answer_is_the_pose_whatever_size_the_object_has(following, monkeypa
         1.01 * np.linalg.norm(start[:3, 3]) / (0.8 * small.diameter_m))
 
 
-def test_an_answer_far_from_its_start_is_a_start_once_more(following, monkeypatch):
+@pytest.mark.parametrize(('second', 'depth_m'), [(0.9, 1.05**2 * 0.5), (0.7, 1.05 * 0.5)])
+def test_an_answer_far_from_its_start_is_a_start_once_more(following, monkeypatch, second,
+                                                           depth_m):
     """The second answer counts where the refiner trusts it more."""
-    given = ending(following, monkeypatch,
-                   lambda S: make_transform(S[:3, :3], 1.05 * S[:3, 3]))
+    given = ending(following, monkeypatch, lambda S: make_transform(S[:3, :3], 1.05 * S[:3, 3]))
+    measure, qualities = following.refiner.measure, iter([0.8, second])
+    monkeypatch.setattr(following.refiner, 'measure', lambda *asked: (
+        measure(*asked)[0], np.array([next(qualities)]), 1, 0))
     (pose,) = following.follow(IMAGE, CAMERA, [KnownPose('blob', T, spread=OPEN)]).poses
     assert [g[2, 3] for g in given] == pytest.approx([0.5, 0.525])
-    assert pose.T_camera_object[2, 3] == pytest.approx(0.525)
+    assert pose.T_camera_object[2, 3] == pytest.approx(depth_m)
 
 
 def test_score_and_covariance_are_those_of_refined_poses(following, monkeypatch):
@@ -122,6 +130,60 @@ def test_score_and_covariance_are_those_of_refined_poses(following, monkeypatch)
     np.testing.assert_allclose(sure.covariance, expected, rtol=1e-6)
     assert np.trace(doubted.covariance) > np.trace(sure.covariance)
     assert unknown.covariance is None and unknown.score == sure.score
+
+
+def test_the_calibrations_are_those_of_refined_poses(refined_model, tmp_path, caplog):
+    """Detections keep theirs. Where refined poses have none, others stand in, and it is told."""
+    path = shutil.copytree(refined_model.path, tmp_path / 'model')
+    model = dataclasses.replace(refined_model, path=path)
+    write_law(path, SCORE, ScoreSource(**SCORE_SOURCE))
+    alone = load(model, refine=0, follows=True)
+    assert alone.laws.score_law == alone.laws_followed.score_law == SCORE
+    assert 'the refiner follows objects, but score was calibrated without it' in caplog.text
+    caplog.clear()
+    other = dataclasses.replace(SCORE, offset=-1.0)
+    write_law(path, other, ScoreSource(**{**SCORE_SOURCE, 'refine': 1}))
+    both = load(model, refine=0, follows=True)
+    assert (both.laws.score_law, both.laws_followed.score_law) == (SCORE, other)
+    assert 'the refiner follows' not in caplog.text
+
+
+def test_a_plane_corrects_followed_poses_by_their_own_calibration(following, monkeypatch):
+    """The score after the plane is that of the law of refined poses, too."""
+    following.laws_followed = Laws(score_law=dataclasses.replace(
+        SCORE, distance_gain=-2.0, usual_distance=3.0, least_distance=0.1, most_distance=100.0),
+        covariance_law=COVARIANCE)
+    ending(following, monkeypatch, lambda S: S)
+    start = [KnownPose('box', T, spread=OPEN)]
+    free = following.follow(IMAGE, CAMERA, start).poses[0]
+    # of the box's own faces, the plane below the one that looks up most
+    axis = int(np.argmax(np.abs(T[2, :3])))
+    up = -np.sign(T[2, axis]) * T[:3, axis]
+    lowest = float((following._bodies['box'].corners @ T[:3, :3].T @ up).min())
+    plane = np.append(up, -1.01 * float(up @ T[:3, 3]) - lowest)
+    held = following.follow(IMAGE, CAMERA, start, support_plane=plane).poses[0]
+    assert held.stands and held.score == following.laws_followed.score(measured_again(
+        held.evidence, free.covariance, held.covariance)) > free.score
+
+
+def test_sizes_of_meshes_are_those_that_poses_are_followed_with(following, monkeypatch):
+    """As on rendered sequences, for a model whose sizes were measured on photographs."""
+    following.objects['blob'] = dataclasses.replace(following.objects['blob'], size_ratio=0.8)
+    following.assume_sizes_of_meshes()
+    given = ending(following, monkeypatch, lambda S: S)
+    (pose,) = following.follow(IMAGE, CAMERA, [KnownPose('blob', T)]).poses
+    np.testing.assert_allclose(given[0], following.objects['blob'].to_centred(T))
+    np.testing.assert_allclose(pose.T_camera_object, T, atol=1e-12)
+
+
+def test_many_objects_are_answered_in_batches(following, monkeypatch):
+    """Memory for all of them at once would be missing elsewhere."""
+    run, rows = following.backend.run, []
+    monkeypatch.setattr(following.backend, 'run', lambda graph, inputs: (
+        rows.append(len(inputs['class_index'])) if graph == 'refiner' else None,
+        run(graph, inputs))[1])
+    result = following.follow(IMAGE, CAMERA, [KnownPose('blob', T)] * (MOST_CROPS + 3))
+    assert rows[:2] == [MOST_CROPS, 3] and len(result.poses) == MOST_CROPS + 3
 
 
 def test_an_answer_that_is_not_finite_is_no_pose(following, monkeypatch):

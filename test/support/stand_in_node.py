@@ -65,7 +65,7 @@ class BoxEstimator:
     PATH and waits until that is gone again.
     """
 
-    can_follow = True
+    follows_by = 'stage 2'
 
     def __init__(self):
         folder = Path(tempfile.mkdtemp(prefix='mrcnet_boxes_'))
